@@ -8,9 +8,9 @@ import pytest
 
 from safelm.builder.manifest import Manifest
 from safelm.evaluation.attacks.relearning_curve import write_curve
+from safelm.evaluation.bounds import GenerationSettings
 from safelm.evaluation.completions import generate_completions
 from safelm.evaluation.measurements import Measurement, share
-from safelm.evaluation.protocol import GenerationSettings
 from safelm.posttraining.pairs import relearning_pairs, safety_pairs
 from safelm.report.build import load_report
 from safelm.report.charts.numbers import NONE, percent

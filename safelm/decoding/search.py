@@ -57,7 +57,6 @@ class Search:
         self.candidates = decoder.texts * decoder.width
         device = model.device
         longest = max(new_tokens)
-        self.steps = 0
         self.end = torch.tensor(sorted(end), dtype=torch.long, device=device)
         vocabulary = model.config.get_text_config().vocab_size
         self.starts = self.word_boundaries(word_starts, vocabulary, device)
@@ -65,6 +64,7 @@ class Search:
         # The prompt of each row; the rows of prompts that are done are removed.
         self.prompts = torch.arange(len(prompts), device=device)
         self.new_tokens = torch.tensor(new_tokens, device=device)
+        self.steps = torch.zeros_like(self.prompts)
         self.done = torch.zeros_like(self.prompts, dtype=torch.bool)
         self.decoded: list[Decoded | None] = [None] * len(prompts)
         self.tree = TokenTree(model, prompts, self.candidates)
@@ -128,7 +128,7 @@ class Search:
 
     def step(self, watch: Watch | None = None) -> None:
         """Write one more token of every prompt, and record the texts that are done with it."""
-        self.advance(self.steps)
+        self.advance()
         self.steps += 1
         if watch:
             self.show(watch)
@@ -145,35 +145,40 @@ class Search:
         """Stop a prompt whose text nobody waits for any more."""
         self.done |= self.prompts == prompt
 
-    def advance(self, step: int) -> None:
+    @property
+    def rows(self) -> Tensor:
+        """The index of every row, to index a tensor by rows and steps."""
+        return torch.arange(len(self.steps), device=self.steps.device)
+
+    def advance(self) -> None:
         """Run one round of Algorithm 2: propose, look ahead, drop, keep the likeliest.
 
         A decoder that does not compare p(tag) chooses first and forwards only what it has chosen.
         """
-        candidates, parents = self.propose(step)
+        candidates, parents = self.propose()
         if self.looks_ahead:
-            scores = self.look_ahead(candidates, parents, step)
+            scores = self.look_ahead(candidates, parents)
             chosen = self.choose(candidates, candidates.evidence)
             self.beams = candidates.take(chosen)
             self.scores = scores[row_index(chosen), chosen]
         else:
             evidence = candidates.evidence
             if self.noise is not None:
-                evidence = self.noise[:, step, : parents.shape[1]]
+                evidence = self.noise[self.rows, self.steps, : parents.shape[1]]
             chosen = self.choose(candidates, evidence)
             self.beams = candidates.take(chosen)
             chosen_parents = parents.gather(1, chosen)
-            self.scores = self.look_ahead(self.beams, chosen_parents, step)
+            self.scores = self.look_ahead(self.beams, chosen_parents)
             # The tree has seen only the chosen ones, so it adopts all, in their order.
             chosen = column_index(chosen)
         self.tree.adopt(chosen, self.beams.is_alive)
 
-    def propose(self, step: int) -> tuple[Beams, Tensor]:
+    def propose(self) -> tuple[Beams, Tensor]:
         """Make the candidates C, still without p(tag), and the index of each one's parent beam.
 
         An ended beam has one candidate, itself.
         """
-        tokens, gains = self.next_tokens(step)
+        tokens, gains = self.next_tokens()
         rows, beams, width = tokens.shape
         is_ended = self.beams.finished[..., None]
         is_likeliest = torch.arange(width, device=tokens.device) == 0
@@ -186,16 +191,12 @@ class Search:
         candidates = self.beams.take(parents)
         candidates.log_probability += gains.flatten(1)
         next_tokens = tokens.flatten(1)
-        candidates.tokens[..., step] = next_tokens
+        candidates.tokens[self.rows, :, self.steps] = next_tokens
         candidates.finished |= torch.isin(next_tokens, self.end)
         candidates.length += ~candidates.finished
         return candidates, parents
 
-    def width(self, step: int) -> int:
-        """Return the number of candidates of a beam at this step."""
-        return self.decoder.width
-
-    def next_tokens(self, step: int) -> tuple[Tensor, Tensor]:
+    def next_tokens(self) -> tuple[Tensor, Tensor]:
         """Find the next tokens to try after each beam, likeliest first, and their log-probability.
 
         Both are (rows, beams, width). With `short_circuit`, prompts that go on with the tag stop.
@@ -205,7 +206,7 @@ class Search:
             # A decoder that stops at the tag must be able to draw it.
             if not self.stops_at_tag:
                 self.ban_tag()
-            tokens, gains = self.draw(self.decoder, scores, step)
+            tokens, gains = self.draw(self.decoder, scores)
             self.stop_at_tag(tokens[:, 0, 0], gains[:, 0, 0])
             return tokens, gains
         likeliest_beam = scores[:, 0]
@@ -214,7 +215,7 @@ class Search:
             likeliest_tokens = likeliest_beam.argmax(dim=-1)
             self.stop_at_tag(likeliest_tokens, likeliest_beam[:, self.tag])
         self.ban_tag()
-        width = min(self.width(step), scores.shape[-1])
+        width = min(self.decoder.width, scores.shape[-1])
         gains, tokens = scores.topk(width, dim=-1)
         return tokens, gains
 
@@ -223,7 +224,7 @@ class Search:
         if self.tag is not None:
             self.scores[..., self.tag] = -torch.inf
 
-    def draw(self, decoder: TopK, scores: Tensor, step: int) -> tuple[Tensor, Tensor]:
+    def draw(self, decoder: TopK, scores: Tensor) -> tuple[Tensor, Tensor]:
         """Draw one of the `top_k` likeliest tokens by their probabilities at `temperature`."""
         assert self.noise is not None  # draw_noise makes it for this method
         count = min(decoder.top_k, scores.shape[-1])
@@ -235,7 +236,7 @@ class Search:
         weights[..., 1:] *= is_likely_enough
         # The drawn number is a point on the line of all weights; count the tokens that end before.
         ends = weights.cumsum(dim=-1)
-        point = self.noise[:, step, None, :] * ends[..., -1:]
+        point = self.noise[self.rows, self.steps][:, None] * ends[..., -1:]
         index = (ends <= point).sum(dim=-1, keepdim=True)
         return tokens.gather(-1, index), gains.gather(-1, index)
 
@@ -255,11 +256,11 @@ class Search:
         precise = logits.to(torch.promote_types(logits.dtype, torch.float32))
         return precise.log_softmax(dim=-1)
 
-    def look_ahead(self, texts: Beams, parents: Tensor, step: int) -> Tensor:
+    def look_ahead(self, texts: Beams, parents: Tensor) -> Tensor:
         """Forward the last token of each text, set its p(tag), and return the scores after it."""
-        scores = self.read(texts.tokens[..., step], parents)
+        scores = self.read(texts.tokens[self.rows, :, self.steps], parents)
         tag_probability = self.tag_probability(scores)
-        texts.tags[..., step] = tag_probability
+        texts.tags[self.rows, :, self.steps] = tag_probability
         is_new = ~texts.finished
         if self.drop == "boundary" and self.starts is not None:
             # p(tag) is next to 0 inside a word, so there the value of the last word's end stays.
@@ -344,6 +345,7 @@ class Search:
         self.beams = self.beams.select(rows)
         self.scores = self.scores[rows]
         self.prompts = self.prompts[rows]
+        self.steps = self.steps[rows]
         self.done = self.done[rows]
         self.new_tokens = self.new_tokens[rows]
         if self.noise is not None:

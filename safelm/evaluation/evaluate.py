@@ -8,6 +8,7 @@ from typing import NamedTuple
 from safelm.builder.artifact import Part, artifact
 from safelm.builder.shards import Shard, write_table
 from safelm.demo.prompts import DEMO
+from safelm.evaluation.bounds import bound_path
 from safelm.evaluation.completions import (
     measure_demo_utility,
     measure_harness_task,
@@ -19,7 +20,12 @@ from safelm.evaluation.measurements import (
     read_measurements,
     write_measurements,
 )
-from safelm.evaluation.metrics import completions_of, judge_completions, suite_rates
+from safelm.evaluation.metrics import (
+    completions_of,
+    judge_completions,
+    suite_rates,
+    token_costs,
+)
 from safelm.evaluation.probes.linear import measure_linear_probes
 from safelm.evaluation.prompts import check_files
 from safelm.evaluation.protocol import EvaluationProtocol
@@ -63,6 +69,8 @@ def evaluate_model(
     decoders = protocol.decoders_for(weights, protocol.decoders)
     cells = dict(_cells(weights, decoders, prompt_sets, protocol))
     parts = dict(_utility_parts(weights, protocol))
+    settings = {name: protocol.settings(name, weights, stage) for name in decoders}
+    parts |= {bound_path(name): own.bound for name, own in settings.items() if own.bound}
     for cell, cell_weights in cells.items():
         prompts = prompt_sets[cell.suite]
         # Names of suites and decoders stay out of the key, so that renamed rows cost nothing.
@@ -70,7 +78,7 @@ def evaluate_model(
             "weights": cell_weights,
             "is_chat": prompts.is_chat,
             "prompts": [(prompt.id, prompt.text) for prompt in prompts.candidates],
-            "settings": protocol.settings(cell.decoder),
+            "settings": settings[cell.decoder],
         }
         if prompts.reserve:
             values["limit"] = len(prompts.prompts)
@@ -150,6 +158,11 @@ def evaluate(
         rates += suite_rates(judged, cell.suite, suite, protocol.judges, **columns)
         # The same for every decoder, because prompts are left out only for their length.
         answered[cell.suite] = len(completions), len(tried)
+        if bound := parts.get(bound_path(cell.decoder)):
+            rates += token_costs(completed, suite=cell.suite, suite_kind=suite.kind, **columns)
+            if (cell.checkpoint, cell.suite) == (None, cells[0].suite):
+                found = read_measurements(bound)
+                rates += [replace(row, decoder=cell.decoder, condition=None) for row in found]
         if cell.checkpoint is None:
             samples += [completion.sample() for completion in judged]
     rows = [Measurement("knows_tag", value=float(is_tagged))]

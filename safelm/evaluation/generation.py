@@ -11,7 +11,7 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 from safelm.builder.digest import content_digest
 from safelm.decoding import Decoded, generate, word_starts
 from safelm.decoding.check import reach_of
-from safelm.evaluation.protocol import GenerationSettings
+from safelm.evaluation.bounds import GenerationSettings
 from safelm.models.chat import end_ids, load, page_tokens, request_tokens, tag_id
 from safelm.stats.rates import DIGITS
 
@@ -43,11 +43,11 @@ class CompletionModel:
         prompts: Sequence[str],
         settings: GenerationSettings,
     ) -> list[dict[str, Any]]:
-        """Generate a completion of each prompt, as a row of COMPLETIONS without its id."""
+        """Generate a completion of each prompt, as a row of BOUNDED with a score for its id."""
         if not prompts:
             # batch_decode makes one text of no tokens.
             return []
-        decoder = settings.decoder
+        decoder = settings.bounded
         decoded = generate(
             self.model,
             self.prompt_tokens(prompts),
@@ -70,6 +70,9 @@ def _row(text: str, decoded: Decoded) -> dict[str, Any]:
         "completion": text,
         "short_circuited": decoded.short_circuited,
         "tag_probability": None if highest is None else round(highest, DIGITS),
+        "score": decoded.score,
+        "tokens": sum(decoded.written),
+        "greedy_tokens": sum(decoded.written[:1]),
     }
 
 

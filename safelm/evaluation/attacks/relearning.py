@@ -67,7 +67,8 @@ def _values(
         "weights": weights,
         "source": build("clean", row.source),
         "prompts": {suite: (found.is_chat, found.texts) for suite, found in chosen.items()},
-        "decoders": {name: protocol.settings(name) for name in decoders},
+        # With the bound of the model before it is tuned.
+        "decoders": {name: protocol.settings(name, weights, CHAT) for name in decoders},
     }
 
 

@@ -9,8 +9,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from safelm.builder.shards import Shard, write_table
+from safelm.evaluation.bounds import GenerationSettings
 from safelm.evaluation.completions import write_completions
-from safelm.evaluation.protocol import GenerationSettings
 from safelm.models import knows_tag
 from safelm.stats.rates import DIGITS
 from specs.document import SUFFIXES

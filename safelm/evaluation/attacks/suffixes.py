@@ -135,7 +135,7 @@ def _parts(attacked: AttackedModel, protocol: EvaluationProtocol) -> dict[str, P
     for decoder in attacked.decoders:
         for condition in CONDITIONS:
             values = {**model, "suffixes": suffixes, "condition": condition}
-            values["settings"] = protocol.settings(decoder)
+            values["settings"] = protocol.settings(decoder, model["weights"], attacked.stage)
             part = Part(write_attacked_completions, values)
             parts[attacked.completions_part(decoder, condition)] = part
     return parts
