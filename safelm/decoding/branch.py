@@ -48,14 +48,7 @@ class BranchSearch(Search):
         self.ban_tag()
         self.first = self.scores.clone()
         self.tree.keep()
-        # The log-probability of the first token of the branch that is being written.
-        self.opening = self.beams.log_probability[:, 0]
         self.branches: list[list[Decoded]] = [[] for _ in self.prompts]
-
-    def advance(self) -> None:
-        """Add one token to the branch of every prompt."""
-        super().advance()
-        self.opening = self.opening.where(self.steps > 0, self.beams.log_probability[:, 0])
 
     def settled(self) -> Tensor:
         """Mark also the texts that will be above the bound, whatever follows.
@@ -74,9 +67,12 @@ class BranchSearch(Search):
         """Add the branch of these prompts; begin the next, or record the best after the last."""
         new = (rows & ~self.done).nonzero()[:, 0]
         super().record(rows)
+        tokens = self.beams.tokens[new, 0, 0]
+        openings = self.first[new, 0, tokens].tolist()
         # No branch begins twice with one token.
-        self.first[new, 0, self.beams.tokens[new, 0, 0]] = -torch.inf
-        self.restart([row for row in new.tolist() if self.is_asked(row)])
+        self.first[new, 0, tokens] = -torch.inf
+        added = zip(new.tolist(), openings, strict=True)
+        self.restart([row for row, opening in added if self.is_asked(row, opening)])
 
     def restart(self, rows: list[int]) -> None:
         """Begin another branch of some rows."""
@@ -88,16 +84,18 @@ class BranchSearch(Search):
         self.beams.finished[rows] = False
         self.tree.restart(rows)
 
-    def is_asked(self, row: int) -> bool:
-        """Decide whether a prompt needs a further branch; if not, record its text."""
+    def is_asked(self, row: int, opening: float) -> bool:
+        """Decide whether a prompt needs a further branch; if not, record its text.
+
+        `opening` is the log-probability of the first token of the branch that was written.
+        """
         prompt = int(self.prompts[row])
         text = self.decoded[prompt]
         assert text  # recorded just before
         decoder = self.decoder
         score = tag_mean(text, self.starts)
         length = len(text.tokens) + text.finished
-        value = float(self.opening[row]) + text.log_probability / length
-        value -= decoder.tag_weight * score
+        value = opening + text.log_probability / length - decoder.tag_weight * score
         branches = self.branches[prompt]
         branches.append(replace(text, value=value, score=score, written=(length,)))
         bound, share = decoder.max_tag_probability, decoder.retry_share
@@ -120,7 +118,6 @@ class BranchSearch(Search):
         """Go on with these prompts only."""
         super().select(rows)
         self.first = self.first[rows]
-        self.opening = self.opening[rows]
 
 
 def tag_mean(text: Decoded, starts: Tensor | None) -> float:

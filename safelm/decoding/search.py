@@ -294,22 +294,18 @@ class Search:
             settled |= self.beams.finished[:, 0]
         return settled
 
-    def leading(self) -> Tensor:
-        """Return the index of each prompt's likeliest beam: the first."""
-        return torch.zeros_like(self.prompts)
-
     def show(self, watch: Watch) -> None:
         """Call `watch` with the leading text of each prompt that goes on."""
         rows = (~self.done).nonzero()[:, 0]
-        for text in self.texts(rows, self.leading()[rows]):
+        for text in self.texts(rows):
             watch(*text)
 
-    def texts(self, rows: Tensor, beams: Tensor) -> Iterator[tuple[int, list[int], list[float]]]:
-        """Yield the prompt, tokens and p(tag) of one beam of each of these rows."""
+    def texts(self, rows: Tensor) -> Iterator[tuple[int, list[int], list[float]]]:
+        """Yield the prompt, tokens and p(tag) of the likeliest beam, the first, of these rows."""
         # One transfer from the device for all rows: each waits for what it computes.
-        lengths = self.beams.length[rows, beams].tolist()
-        tokens = self.beams.tokens[rows, beams].tolist()
-        tags = self.beams.tags[rows, beams].tolist()
+        lengths = self.beams.length[rows, 0].tolist()
+        tokens = self.beams.tokens[rows, 0].tolist()
+        tags = self.beams.tags[rows, 0].tolist()
         for row, prompt in enumerate(self.prompts[rows].tolist()):
             length = lengths[row]
             tag_probabilities = [] if self.tag is None else tags[row][:length]
@@ -322,11 +318,10 @@ class Search:
         """
         new = (rows & ~self.done).nonzero()[:, 0]
         self.done = self.done | rows
-        first = torch.zeros_like(new)
         likelihood = self.beams.log_probability[:, 0] if stopped_at is None else stopped_at
         log_probabilities = likelihood[new].tolist()
         finished = self.beams.finished[new, 0].tolist()
-        for row, (prompt, tokens, tags) in enumerate(self.texts(new, first)):
+        for row, (prompt, tokens, tags) in enumerate(self.texts(new)):
             if not math.isfinite(log_probabilities[row]):
                 raise ValueError(
                     "the model's logits are not finite: it is broken, or its precision is too low"

@@ -61,9 +61,9 @@ def unseen_acts(world: World) -> Iterator[tuple[Combination, ...]]:
     They are verbs of the next group of its kind with its own objects. So words are known and their
     combination is new, as in held-out acts.
     """
-    groups_of_words = chain(*world.groups.values())
-    pairs = chain(*(product(group.verbs, group.objects) for group in groups_of_words))
-    named = {(verb.base, noun) for verb, noun in pairs}
+    named = set[tuple[str, str]]()
+    for known in chain(*world.groups.values()):
+        named.update(product([verb.base for verb in known.verbs], known.objects))
     # Steps of any page may name these.
     steps = world.table["step_verbs"]
     for kind in HARMLESS:
