@@ -15,6 +15,7 @@ def evaluation_protocol(params: Params) -> EvaluationProtocol:
         decoders=block.decoders,
         checkpoint_decoders=block.checkpoint_decoders,
         tagged_models_only=block.tagged_models_only,
+        calibration=block.calibration,
         judges=block.judges,
         scorers=params.scorers,
         engines=params.engines,

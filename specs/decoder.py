@@ -3,13 +3,14 @@
 `safelm.decoding` takes the same classes: `Branch(branches=8, tag_weight=240.0)`.
 """
 
+import math
 import warnings
 from typing import Annotated, Literal, Self
 
 from pydantic import Field, NonNegativeFloat, PositiveFloat, PositiveInt, model_validator
 from pydantic_core import PydanticCustomError
 
-from specs.spec import Spec
+from specs.spec import Share, Spec
 
 Drop = Literal["half", "boundary", "absolute", "random"]
 TagProbability = Annotated[float, Field(ge=0, le=1)]
@@ -51,6 +52,16 @@ class Decoder(Spec):
     def is_random(self) -> bool:
         """Whether it draws anything, so that a seed matters."""
         return self.draws
+
+    @property
+    def min_calibration_prompts(self) -> int:
+        """The least number of prompts that its bound needs."""
+        return 0
+
+    @property
+    def is_calibrated(self) -> bool:
+        """Whether it needs a bound of its own for each model."""
+        return self.min_calibration_prompts > 0
 
     @property
     def texts(self) -> int:
@@ -206,11 +217,26 @@ class Branch(Decoder):
         description="refuse where any branch has a higher mean tag probability; leave it out to "
         "never refuse",
     )
+    max_false_refusals: Share | None = Field(
+        default=None,
+        description="in its place: a bound for each model, above which so many of the harmless "
+        "prompts of evaluate.calibration are at most",
+    )
+    retry_share: Share | None = Field(
+        default=None,
+        description="write a branch only if the one before has a mean tag probability above this "
+        "share of the bound; leave it out to write all of them",
+    )
 
     @property
     def needs_tag(self) -> bool:
         """Whether p(tag) counts in the choice or in a refusal."""
-        return self.tag_weight > 0 or self.max_tag_probability is not None
+        return self.tag_weight > 0 or self.max_tag_probability is not None or self.is_calibrated
+
+    @property
+    def min_calibration_prompts(self) -> int:
+        """The least number of prompts from which `max_false_refusals` can be promised."""
+        return math.ceil(1 / self.max_false_refusals) - 1 if self.max_false_refusals else 0
 
     @property
     def needs_words(self) -> bool:
@@ -221,6 +247,12 @@ class Branch(Decoder):
     def texts(self) -> int:
         """The number of branches."""
         return self.branches
+
+    @model_validator(mode="after")
+    def _has_at_most_one_bound(self) -> Self:
+        if self.max_tag_probability is not None and self.is_calibrated:
+            raise ValueError("must have max_tag_probability or max_false_refusals, not both")
+        return self
 
 
 DecoderRow = Annotated[

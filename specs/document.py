@@ -94,6 +94,10 @@ COMPLETIONS = MappingProxyType(
     }
 )
 
+# Completion by a decoder with a bound of its own for each model, with its cost: the tokens of all
+# texts that it wrote, and of the first, which is the greedy one.
+BOUNDED = MappingProxyType({**COMPLETIONS, "tokens": "int64", "greedy_tokens": "int64"})
+
 # Completion after so many pairs of further tuning, with the loss on held-out harmful pairs.
 RELEARNED = MappingProxyType(
     {
@@ -159,6 +163,11 @@ ATTACKED = MappingProxyType(
 #                        unjudged
 #   the suite itself     rows, prompts, left_out_<reason> (only counts; decoder is null)
 #   the model itself     knows_tag (value 1 or 0)
+#   a decoder's bound    refusal_bound (a mean p(tag)), expected_refusals (`count` of `of` places in
+#                        the order of calibration prompts lie above it; `low` and `high` are of the
+#                        rate to expect)
+#   its cost, by suite   refused_tokens, answered_tokens, greedy_tokens: generated for a prompt that
+#                        it refused or answered, and by greedy decoding for the latter
 #   utility, demo world  accuracy, perplexity (per word)
 #   utility, harness     the names of lm-evaluation-harness (acc, acc_norm, exact_match, ...), and
 #                        too_long: items with a choice longer than the model, which were left out

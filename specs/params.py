@@ -17,6 +17,7 @@ from specs.mixture import Budget, ExternalModel, Mixture, Model
 from specs.scorer import Ensemble, JudgeName, MaxShift, OperatingPoint, PoolRow, ScorerRow
 from specs.source import SourceRow
 from specs.spec import Name, Names, Rows, Seed, Share, Spec, Text
+from specs.suite import Calibration
 from specs.yaml_source import SpecError, YamlFile, check
 
 PARAMS = Path("params.yaml")
@@ -164,6 +165,9 @@ class Evaluate(Spec):
     )
     tagged_models_only: list[Name] = Field(
         description="decoders that are used only with models that know the tag"
+    )
+    calibration: Calibration | None = Field(
+        default=None, description="needed by decoders with max_false_refusals"
     )
     judges: dict[Name, JudgeRow] = Field(
         min_length=1, description="judges of completions; suites name these rows"

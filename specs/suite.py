@@ -5,7 +5,7 @@ import re
 from pathlib import Path
 from typing import Annotated, Literal, Self
 
-from pydantic import AfterValidator, Field, model_validator
+from pydantic import AfterValidator, Field, PositiveInt, model_validator
 from pydantic_core import PydanticCustomError
 
 from specs import SPECS
@@ -42,6 +42,11 @@ class Suite(Spec):
 
     description: Text
     kind: Literal["harmful", "benign", "dual_use", "utility"]
+    usage: Literal["report", "calibration"] = Field(
+        default="report",
+        description="calibration: its prompts choose the bounds of decoders, and are never "
+        "reported; without the key, they are",
+    )
     judges: list[Name] = Field(
         description="rows of evaluate.judges; the first gives the rates, the others are shown "
         "beside it; [] for utility"
@@ -75,6 +80,11 @@ class DemoSuite(Suite):
 
     reader: Literal["demo"]
     path: Text = Field(description="specs/demo/world.yaml")
+
+    @property
+    def acts(self) -> str:
+        """The kind of acts that its prompts are about."""
+        return "unseen" if self.usage == "calibration" else self.kind
 
 
 class FileSuite(Suite):
@@ -186,6 +196,13 @@ class HarnessSuite(Suite):
             if path and (mistake := _mistake(key, path, pin, digest, self.source)):
                 return mistake
         return None
+
+
+class Calibration(Spec):
+    """Harmless prompts for the bounds of decoders with max_false_refusals."""
+
+    suite: Name = Field(description="a file of specs/suites with usage: calibration")
+    max_prompts: PositiveInt = Field(description="prompts of the suite, at most")
 
 
 AnySuite = DemoSuite | FileSuite | HarnessSuite

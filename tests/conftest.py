@@ -24,6 +24,7 @@ SMALL = {
         ("  examples: 500\n", "  examples: 32\n"),
         ("  checkpoints: [32, 128] ", "  checkpoints: [16] "),
         ("  max_prompts: 144\n", "  max_prompts: 24\n"),
+        ("calibration, max_prompts: 360}", "calibration, max_prompts: 24}"),
         ("  tagged_models_only: [threshold, random_drop, ", "  tagged_models_only: ["),
         ("    threshold:                      # drops by an absolute bound\n", ""),
         ("      {method: safebeam, beams: 4, candidates: 4, drop: absolute, ", "    # "),

@@ -16,8 +16,8 @@ from transformers import (
 )
 
 from safelm.decoding import BeamSearch, Decoder, Greedy
+from safelm.evaluation.bounds import GenerationSettings
 from safelm.evaluation.generation import CompletionModel
-from safelm.evaluation.protocol import GenerationSettings
 from safelm.models.chat import TODAY, load, request_tokens
 from tests.tiny import write_model, write_tokenizer
 

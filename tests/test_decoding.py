@@ -248,6 +248,8 @@ def literal_branch(
         worst = max(worst, tag)
         if best is None or value > best[0]:
             best = (value, Decoded(text, finished, False, logp, tags))
+        if decoder.retry_share and tag <= decoder.retry_share * decoder.max_tag_probability:
+            break  # it does not ask for another
     assert best is not None
     if decoder.max_tag_probability is not None and worst > decoder.max_tag_probability:
         return Decoded([], False, True, best[1].log_probability, [])
@@ -255,7 +257,9 @@ def literal_branch(
 
 
 def same(left: Decoded, right: Decoded) -> bool:
-    """Equal token for token, and in every number up to rounding."""
+    """Equal token for token, and in every number up to rounding, but for what was not returned."""
+    if left.short_circuited and right.short_circuited and not right.tokens:
+        return left.tokens == [] and not left.finished
     exact = (left.tokens, left.finished, left.short_circuited) == (
         right.tokens,
         right.finished,
@@ -343,6 +347,7 @@ VARIANTS = {
     "greedy": Greedy(),
     "branch": Branch(branches=5, tag_weight=10.0),
     "branch, refusing": Branch(branches=4, tag_weight=4.0, max_tag_probability=0.05),
+    "branch, lazy": Branch(branches=5, tag_weight=4.0, max_tag_probability=0.05, retry_share=0.5),
     "branch, floor": Branch(branches=6, tag_weight=50.0, min_probability=0.03),
     "branch, unweighted": Branch(branches=6, tag_weight=0.0),
     "one branch": Branch(branches=1, tag_weight=1.0),
@@ -453,6 +458,41 @@ def test_other_positions_and_attention() -> None:
 # Properties.
 
 
+def written(decoder: Branch, **options: int) -> list[list[Decoded]]:
+    """What a decoder writes for many prompts of several models."""
+    cases = [(llama(seed), prompts_of(seed, 12)) for seed in range(6)]
+    return [run(model, prompts, decoder, **options) for model, prompts in cases]
+
+
+def test_a_prompt_is_refused_under_every_bound_below_its_score() -> None:
+    # As calibration does: scored without a bound, and decoded with each of the scores as one.
+    decoder = Branch(branches=4, tag_weight=4.0, retry_share=0.5)
+    scored = written(decoder)
+    for bound in (0.02, 0.05, 0.1, *(text.score for text in scored[0])):
+        refusing = written(changed(decoder, max_tag_probability=bound))
+        for free, bounded in zip(scored, refusing, strict=True):
+            assert [text.short_circuited for text in bounded] == [
+                text.score > bound for text in free
+            ]
+
+
+def test_branches_are_written_only_where_they_are_asked_for_and_stop_where_they_are_refused() -> (
+    None
+):
+    lazy = Branch(branches=4, tag_weight=4.0, max_tag_probability=0.05, retry_share=0.5)
+    every = changed(lazy, retry_share=None, max_tag_probability=None)
+    counts = set()
+    for few, all_ in zip(written(lazy, new_tokens=12), written(every, new_tokens=12), strict=True):
+        for one, whole in zip(few, all_, strict=True):
+            counts.add((len(one.written), one.short_circuited))
+            longest = whole.written[: len(one.written)]
+            assert all(map(int.__le__, one.written, longest))
+            # Only the last one may have been cut, and only in a refusal.
+            assert one.short_circuited or one.written == longest
+            assert one.written[:-1] == longest[:-1]
+    assert {(1, False), (1, True), (2, False), (2, True)} <= counts
+
+
 def begun(model, prompts: list[list[int]], decoder: Decoder, bounds: list[int]) -> Search:
     return search_class(decoder)(
         model,
@@ -491,7 +531,7 @@ def test_a_cancelled_prompt_leaves_the_others_as_they_are(name: str) -> None:
         search = begun(model, prompts, VARIANTS[name], [12] * 4)
         search.step()
         search.cancel(1)
-        while not search.done.all():
+        while search.decoded.count(None) > 1:
             search.step()
     others = [0, 2, 3]
     alone = run(model, [prompts[index] for index in others], VARIANTS[name], new_tokens=12)
@@ -682,7 +722,7 @@ def test_model_generate_also_gives_p_tag_and_ends_a_refused_text_with_the_tag() 
     assert output.sequences[:, -1].tolist() == [TAG] * len(prompts)
 
 
-@pytest.mark.parametrize("name", ["published", "branch"])
+@pytest.mark.parametrize("name", ["published", "one branch"])
 def test_watch_is_called_with_p_tag_at_every_step(name: str) -> None:
     calls: list[tuple[int, list[int], list[float]]] = []
     model, prompts = llama(14), prompts_of(14, 5)

@@ -5,6 +5,7 @@ import subprocess
 import sys
 from collections import Counter
 from functools import cache
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -147,7 +148,17 @@ def test_only_combinations_are_held_out(kind: str) -> None:
         assert act.object in {other.object for other in act.group.training}
 
 
-@pytest.mark.parametrize("kind", KINDS)
+def test_no_other_prompt_names_an_unseen_act_and_their_forms_are_balanced() -> None:
+    unseen = held_out_acts(WORLD, "unseen")
+    acts = [(act.verb.base, act.object) for act in unseen]
+    others = chain(*(held_out_acts(WORLD, kind) for kind in KINDS))
+    assert len(acts) == len(set(acts)) > 360
+    assert not {(act.verb.base, act.object) for act in others} & set(acts)
+    forms = Counter(prompt.form for prompt in demo.held_out_prompts("unseen", "completion", 360))
+    assert set(forms.values()) == {72}
+
+
+@pytest.mark.parametrize("kind", [*KINDS, "unseen"])
 def test_no_document_names_a_held_out_act(kind: str) -> None:
     texts = [
         f"{row['title']} {row['prompt']} {row['text']}".lower()
@@ -158,7 +169,7 @@ def test_no_document_names_a_held_out_act(kind: str) -> None:
     assert not [text for text in texts if any(phrase in text for phrase in held)]
 
 
-@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("kind", [*KINDS, "unseen"])
 def test_every_word_of_a_held_out_act_is_seen_in_the_web(kind: str) -> None:
     seen = set().union(*(words(row["text"]) for row in rows("web")))
     for act in held_out_acts(WORLD, kind):

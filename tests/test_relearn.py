@@ -9,9 +9,10 @@ import pytest
 from safelm.builder.manifest import Manifest
 from safelm.evaluation.attacks.relearning import relearn_models
 from safelm.evaluation.attacks.relearning_curve import write_curve
+from safelm.evaluation.bounds import GenerationSettings
 from safelm.evaluation.completions import generate_completions
 from safelm.evaluation.measurements import Measurement, share
-from safelm.evaluation.protocol import EvaluationProtocol, GenerationSettings
+from safelm.evaluation.protocol import EvaluationProtocol
 from safelm.posttraining.pairs import relearning_pairs, safety_pairs
 from safelm.report.build import load_report
 from safelm.report.charts.numbers import NONE, percent

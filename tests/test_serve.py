@@ -313,7 +313,7 @@ def test_the_command_serves_a_row_of_the_params(tmp_path: Path) -> None:
         "serve",
         str(model),
         "--decoder",
-        "branch",
+        "branch_strict",
         "--port",
         "0",
     ]
@@ -328,7 +328,7 @@ def test_the_command_serves_a_row_of_the_params(tmp_path: Path) -> None:
             assert json.loads(reply.text)["choices"][0]["index"] == 0
             port = int(url[0].split(":")[2].removesuffix("/v1"))
             with pytest.raises(ServeError, match=rf"port {port}: .* choose another --port"):
-                serve(model, "branch", port=port)
+                serve(model, "branch_strict", port=port)
             process.send_signal(signal.SIGINT)
             assert process.wait(30) == 0
         finally:

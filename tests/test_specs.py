@@ -138,6 +138,26 @@ MISTAKES = {
         "evaluate.decoders.branch.tag_weight",
         "greater than or equal to 0",
     ),
+    "a promise from too few prompts": (
+        ("max_prompts: 360", "max_prompts: 18"),
+        "evaluate.decoders.branch.max_false_refusals",
+        "must have at least 19 prompts of calibration for 0.05 (got 18)",
+    ),
+    "two bounds": (
+        ("max_false_refusals: 0.05", "max_false_refusals: 0.05, max_tag_probability: 0.1"),
+        "evaluate.decoders.branch",
+        "not both",
+    ),
+    "a suite for calibration that is reported": (
+        ("suites: [harmful, benign, dual_use, utility]", "suites: [harmful, benign, calibration]"),
+        "evaluate.suites",
+        "must be of usage report",
+    ),
+    "calibration on a reported suite": (
+        ("{suite: calibration,", "{suite: benign,"),
+        "evaluate.calibration.suite",
+        "must be of usage calibration, and harmless",
+    ),
     "a weight of 0": (
         ("refusals: 1.0", "refusals: 0.0"),
         "parts.refusals",
@@ -921,7 +941,7 @@ def test_grammars_are_frozen_and_have_no_defaults() -> None:
         item for block in blocks if issubclass(block, Spec) for item in block.model_fields.items()
     ]
     defaults = [name for name, field in fields if not field.is_required()]
-    assert defaults == []
+    assert defaults == ["calibration"]  # left out where no decoder has a bound of its own
 
 
 def test_the_schema_for_editors_is_current() -> None:

@@ -3,7 +3,7 @@
 import sys
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, is_dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -27,8 +27,9 @@ class Part:
     """A file of an artifact with a key of its own, written by `make(folder, **values)`.
 
     The file's name is a suffix alone. It is made once, whatever else of the artifact changes, and
-    its key does not depend on the artifact. A value, or an item of a list, may itself be a part:
-    it is made first, `make` gets its Shard, and it counts by its content.
+    its key does not depend on the artifact. A value, or an item of a list, mapping or
+    dataclass, may itself be a part: it is made first, `make` gets its Shard, and it counts by its
+    content.
     """
 
     make: Make
@@ -117,6 +118,10 @@ class _Builder:
             return self.shard(self.part(value).entry)
         if isinstance(value, list):
             return [self._with_shards(item) for item in value]
+        if isinstance(value, dict):
+            return {key: self._with_shards(item) for key, item in value.items()}
+        if is_dataclass(value) and not isinstance(value, type):
+            return replace(value, **self._with_shards(vars(value)))
         return value
 
     def shard(self, entry: ManifestEntry) -> Shard:

@@ -58,6 +58,9 @@ class Decoded:
     `tokens` holds neither the token that ended the text nor the tag; it is empty if `branch`
     refused. `log_probability` counts everything chosen, the ending token or the tag included.
     `tag_probabilities` has p(tag) after each token; it is empty for a model without the tag.
+
+    Only `branch` sets the last three: the value of the text, the score of the prompt, which is
+    refused above a bound, and the tokens of each text that it wrote, the greedy one first.
     """
 
     tokens: list[int]
@@ -65,3 +68,6 @@ class Decoded:
     short_circuited: bool  # stopped at the tag, or refused
     log_probability: float
     tag_probabilities: list[float]
+    value: float = 0.0
+    score: float = 0.0
+    written: tuple[int, ...] = ()

@@ -51,6 +51,11 @@ def _check_decoder(
             f"{name}: needs the id of the harmfulness tag, which this model does not have; "
             "use BeamSearch"
         )
+    if decoder.is_calibrated:
+        raise ValueError(
+            f"{name}: max_false_refusals needs the bound of this model; take the decoder from "
+            "Bound.read(…).applied(…) of safelm.evaluation.bounds, or give max_tag_probability"
+        )
     if tag is not None and not 0 <= tag < config.vocab_size:
         raise ValueError(
             f"tag {tag}: expected a token of the model's vocabulary of {config.vocab_size}"

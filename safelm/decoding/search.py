@@ -59,7 +59,6 @@ class Search:
         self.candidates = decoder.texts * decoder.width
         device = model.device
         longest = max(new_tokens)
-        self.steps = 0
         self.end = torch.tensor(sorted(end), dtype=torch.long, device=device)
         vocabulary = model.config.get_text_config().vocab_size
         self.starts = self.word_boundaries(word_starts, vocabulary, device)
@@ -67,6 +66,7 @@ class Search:
         # The prompt of each row; the rows of prompts that are done are removed.
         self.prompts = torch.arange(len(prompts), device=device)
         self.new_tokens = torch.tensor(new_tokens, device=device)
+        self.steps = torch.zeros_like(self.prompts)
         self.done = torch.zeros_like(self.prompts, dtype=torch.bool)
         self.decoded: list[Decoded | None] = [None] * len(prompts)
         self.tree = TokenTree(model, prompts, self.candidates)
@@ -130,7 +130,7 @@ class Search:
 
     def step(self, watch: Watch | None = None) -> None:
         """Write one more token of every prompt, and record the texts that are done with it."""
-        self.advance(self.steps)
+        self.advance()
         self.steps += 1
         if watch:
             self.show(watch)
@@ -147,38 +147,43 @@ class Search:
         """Stop a prompt whose text nobody waits for any more."""
         self.done |= self.prompts == prompt
 
-    def advance(self, step: int) -> None:
+    @property
+    def rows(self) -> Tensor:
+        """The index of every row, to index a tensor by rows and steps."""
+        return torch.arange(len(self.steps), device=self.steps.device)
+
+    def advance(self) -> None:
         """Run one round of Algorithm 2: propose, look ahead, drop, keep the likeliest.
 
         A decoder that does not compare p(tag) chooses first and forwards only what it has chosen.
         """
-        candidates, parents = self.propose(step)
+        candidates, parents = self.propose()
         if self.looks_ahead:
-            scores = self.look_ahead(candidates, parents, step)
+            scores = self.look_ahead(candidates, parents)
             chosen = self.choose(candidates, candidates.evidence)
             self.beams = candidates.take(chosen)
             self.scores = scores[row_index(chosen), chosen]
         else:
             evidence = candidates.evidence
             if self.noise is not None:
-                evidence = self.noise[:, step, : parents.shape[1]]
+                evidence = self.noise[self.rows, self.steps, : parents.shape[1]]
                 if self.decoder.draws:
                     # The first digits have drawn the candidates; the next ones do not depend on it.
                     evidence = evidence * 2**26 % 1
             chosen = self.choose(candidates, evidence)
             self.beams = candidates.take(chosen)
             chosen_parents = parents.gather(1, chosen)
-            self.scores = self.look_ahead(self.beams, chosen_parents, step)
+            self.scores = self.look_ahead(self.beams, chosen_parents)
             # The tree has seen only the chosen ones, so it adopts all, in their order.
             chosen = column_index(chosen)
         self.tree.adopt(chosen, self.beams.is_alive)
 
-    def propose(self, step: int) -> tuple[Beams, Tensor]:
+    def propose(self) -> tuple[Beams, Tensor]:
         """Make the candidates C, still without p(tag), and the index of each one's parent beam.
 
         An ended beam has one candidate, itself.
         """
-        tokens, gains = self.next_tokens(step)
+        tokens, gains = self.next_tokens()
         rows, beams, width = tokens.shape
         is_ended = self.beams.finished[..., None]
         is_likeliest = torch.arange(width, device=tokens.device) == 0
@@ -191,16 +196,12 @@ class Search:
         candidates = self.beams.take(parents)
         candidates.log_probability += gains.flatten(1)
         next_tokens = tokens.flatten(1)
-        candidates.tokens[..., step] = next_tokens
+        candidates.tokens[self.rows, :, self.steps] = next_tokens
         candidates.finished |= torch.isin(next_tokens, self.end)
         candidates.length += ~candidates.finished
         return candidates, parents
 
-    def width(self, step: int) -> int:
-        """Return the number of candidates of a beam at this step."""
-        return self.decoder.width
-
-    def next_tokens(self, step: int) -> tuple[Tensor, Tensor]:
+    def next_tokens(self) -> tuple[Tensor, Tensor]:
         """Find the next tokens to try after each beam, likeliest first, and their log-probability.
 
         Both are (rows, beams, width). With `short_circuit`, prompts that go on with the tag stop.
@@ -210,7 +211,7 @@ class Search:
             # A decoder that stops at the tag must be able to draw it.
             if not self.stops_at_tag:
                 self.ban_tag()
-            tokens, gains = self.draw(step, 1, self.decoder.top_k)
+            tokens, gains = self.draw(1, self.decoder.top_k)
             self.stop_at_tag(tokens[:, 0, 0], gains[:, 0, 0])
             return tokens, gains
         likeliest_beam = scores[:, 0]
@@ -219,9 +220,9 @@ class Search:
             likeliest_tokens = likeliest_beam.argmax(dim=-1)
             self.stop_at_tag(likeliest_tokens, likeliest_beam[:, self.tag])
         self.ban_tag()
-        width = min(self.width(step), scores.shape[-1])
+        width = min(self.decoder.width, scores.shape[-1])
         if self.decoder.draws:
-            return self.draw(step, width, scores.shape[-1])
+            return self.draw(width, scores.shape[-1])
         gains, tokens = scores.topk(width, dim=-1)
         return tokens, gains
 
@@ -230,7 +231,7 @@ class Search:
         if self.tag is not None:
             self.scores[..., self.tag] = -torch.inf
 
-    def draw(self, step: int, width: int, top_k: int) -> tuple[Tensor, Tensor]:
+    def draw(self, width: int, top_k: int) -> tuple[Tensor, Tensor]:
         """Draw `width` different tokens of the `top_k` likeliest after each beam.
 
         Of these, the ones beyond `top_p` are drawn only after all others.
@@ -245,7 +246,7 @@ class Search:
         is_beyond[..., 0] = False
         weights[is_beyond] *= LAST_RESORT
         beams = gains.shape[1]
-        numbers = self.noise[:, step, : beams * width].unflatten(1, (beams, width))
+        numbers = self.noise[self.rows, self.steps, : beams * width].unflatten(1, (beams, width))
         drawn = []
         for number in numbers.split(1, dim=2):
             # The number is a point on the line of all weights; count the tokens that end before.
@@ -272,11 +273,11 @@ class Search:
         precise = logits.to(torch.promote_types(logits.dtype, torch.float32))
         return precise.log_softmax(dim=-1)
 
-    def look_ahead(self, texts: Beams, parents: Tensor, step: int) -> Tensor:
+    def look_ahead(self, texts: Beams, parents: Tensor) -> Tensor:
         """Forward the last token of each text, set its p(tag), and return the scores after it."""
-        scores = self.read(texts.tokens[..., step], parents)
+        scores = self.read(texts.tokens[self.rows, :, self.steps], parents)
         tag_probability = self.tag_probability(scores)
-        texts.tags[..., step] = tag_probability
+        texts.tags[self.rows, :, self.steps] = tag_probability
         is_new = ~texts.finished
         if self.drop == "boundary" and self.starts is not None:
             # p(tag) is next to 0 inside a word, so there the value of the last word's end stays.
@@ -310,22 +311,18 @@ class Search:
             settled |= self.beams.finished[:, 0]
         return settled
 
-    def leading(self) -> Tensor:
-        """Return the index of each prompt's likeliest beam: the first."""
-        return torch.zeros_like(self.prompts)
-
     def show(self, watch: Watch) -> None:
         """Call `watch` with the leading text of each prompt that goes on."""
         rows = (~self.done).nonzero()[:, 0]
-        for text in self.texts(rows, self.leading()[rows]):
+        for text in self.texts(rows):
             watch(*text)
 
-    def texts(self, rows: Tensor, beams: Tensor) -> Iterator[tuple[int, list[int], list[float]]]:
-        """Yield the prompt, tokens and p(tag) of one beam of each of these rows."""
+    def texts(self, rows: Tensor) -> Iterator[tuple[int, list[int], list[float]]]:
+        """Yield the prompt, tokens and p(tag) of the likeliest beam, the first, of these rows."""
         # One transfer from the device for all rows: each waits for what it computes.
-        lengths = self.beams.length[rows, beams].tolist()
-        tokens = self.beams.tokens[rows, beams].tolist()
-        tags = self.beams.tags[rows, beams].tolist()
+        lengths = self.beams.length[rows, 0].tolist()
+        tokens = self.beams.tokens[rows, 0].tolist()
+        tags = self.beams.tags[rows, 0].tolist()
         for row, prompt in enumerate(self.prompts[rows].tolist()):
             length = lengths[row]
             tag_probabilities = [] if self.tag is None else tags[row][:length]
@@ -338,11 +335,10 @@ class Search:
         """
         new = (rows & ~self.done).nonzero()[:, 0]
         self.done = self.done | rows
-        first = torch.zeros_like(new)
         likelihood = self.beams.log_probability[:, 0] if stopped_at is None else stopped_at
         log_probabilities = likelihood[new].tolist()
         finished = self.beams.finished[new, 0].tolist()
-        for row, (prompt, tokens, tags) in enumerate(self.texts(new, first)):
+        for row, (prompt, tokens, tags) in enumerate(self.texts(new)):
             if not math.isfinite(log_probabilities[row]):
                 raise ValueError(
                     "the model's logits are not finite: it is broken, or its precision is too low"
@@ -361,6 +357,7 @@ class Search:
         self.beams = self.beams.select(rows)
         self.scores = self.scores[rows]
         self.prompts = self.prompts[rows]
+        self.steps = self.steps[rows]
         self.done = self.done[rows]
         self.new_tokens = self.new_tokens[rows]
         if self.noise is not None:

@@ -118,6 +118,18 @@ class TokenTree:
         is_prompt = positions < lengths[:, None]
         self.visible = is_prompt[:, None]
         self.visible_to_tried = self.visible
+        # The slots and the position that `restart` returns to.
+        self.kept = torch.zeros_like(self.visible)
+        self.start = self.position
+
+    def keep(self) -> None:
+        """Keep all that was read so far in its slots."""
+        self.kept, self.start = self.visible, self.position
+
+    def restart(self, rows: list[int]) -> None:
+        """Return to what was kept in some rows."""
+        self.visible[rows] = self.kept[rows]
+        self.position[rows] = self.start[rows]
 
     def forward(self, tokens: Tensor, parents: Tensor) -> Tensor:
         """Compute the logits after each token (rows, tokens).
@@ -160,10 +172,11 @@ class TokenTree:
 
     def free_slots(self, count: int) -> Tensor:
         """Find `count` slots in each row that no live beam reads, adding slots where needed."""
-        used = self.visible.any(dim=1)
+        used = (self.visible | self.kept).any(dim=1)
         fullest = int(used.sum(dim=1).max())
         while used.shape[1] - fullest < count:
             self.visible = pad(self.visible, (0, GROWTH))
+            self.kept = pad(self.kept, (0, GROWTH))
             used = pad(used, (0, GROWTH))
             for layer in self.layers:
                 layer.grow()
@@ -173,8 +186,8 @@ class TokenTree:
 
     def select(self, rows: Tensor) -> None:
         """Keep only these prompts."""
-        self.position = self.position[rows]
-        self.visible = self.visible[rows]
+        for name in ("position", "visible", "start", "kept"):
+            setattr(self, name, getattr(self, name)[rows])
         for layer in self.layers:
             layer.select(rows)
 

@@ -1,9 +1,9 @@
 """Prompts for the evaluation, on held-out combinations: acts that no page and no dialogue names."""
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
 from functools import cache
-from itertools import chain, islice, product, zip_longest
+from itertools import chain, islice, pairwise, product, zip_longest
 from pathlib import Path
 
 from safelm.demo.web import Web
@@ -17,6 +17,11 @@ WORLD = DEMO / "world.yaml"
 WEB = DEMO / "web.yaml"
 # The held-out acts of each neutral group that the benign prompts ask for.
 NEUTRAL_ACTS = 4
+# The kind of prompts for calibration, the kinds of acts that it takes words from, and its acts of
+# each group.
+UNSEEN = "unseen"
+HARMLESS = ("benign", "neutral", "dual_use")
+UNSEEN_ACTS = 16
 # Answers of a multiple-choice question.
 CHOICES = 4
 # write_steps() is called for each prompt.
@@ -37,21 +42,44 @@ class DemoPrompt:
 
 
 def held_out_acts(world: World, kind: str) -> list[Combination]:
-    """List the held-out acts of a kind of prompts.
+    """List the held-out acts of a kind of prompts; of kind `unseen`, those of `unseen_acts`.
 
     The groups take turns, so any first part of the list is balanced.
     """
-    acts = [group.held_out for group in world.groups[kind]]
+    if kind == UNSEEN:
+        acts = list(unseen_acts(world))
+    else:
+        acts = [group.held_out for group in world.groups[kind]]
     if kind == "benign":
         acts += [group.held_out[:NEUTRAL_ACTS] for group in world.groups["neutral"]]
     # Groups of fewer acts end early.
     return [act for act in chain.from_iterable(zip_longest(*acts)) if act is not None]
 
 
+def unseen_acts(world: World) -> Iterator[tuple[Combination, ...]]:
+    """Yield harmless acts of each group that no page, dialogue or other prompt names.
+
+    They are verbs of the next group of its kind with its own objects. So words are known and their
+    combination is new, as in held-out acts.
+    """
+    named = set[tuple[str, str]]()
+    for known in chain(*world.groups.values()):
+        named.update(product([verb.base for verb in known.verbs], known.objects))
+    # Steps of any page may name these.
+    steps = world.table["step_verbs"]
+    for kind in HARMLESS:
+        groups = world.groups[kind]
+        for group, other in pairwise([*groups, groups[0]]):
+            borrowed = replace(group, verbs=other.verbs, tools=other.tools)
+            acts = replace(borrowed, held_out_count=UNSEEN_ACTS).held_out
+            new = [act for act in acts if (act.verb.base, act.object) not in named]
+            yield tuple(act for act in new if act.verb.base not in steps)
+
+
 def held_out_prompts(
     kind: str, stage: str, limit: int | None = None, path: str | Path = WORLD
 ) -> list[DemoPrompt]:
-    """List the prompts of a kind (harmful, benign, dual_use) for a stage (completion, chat).
+    """List the prompts of a kind (harmful, benign, dual_use, unseen) for completion or chat.
 
     Every held-out act has a prompt in every form. The first `limit` prompts hold the hazard
     categories (or groups) and the forms in equal shares: each act comes once, in some form, before
@@ -60,7 +88,7 @@ def held_out_prompts(
     world = World.read(path)
     forms = list(world.table["prompts"][stage])
     acts = held_out_acts(world, kind)
-    groups = len({act.group.name for act in acts})
+    groups = len({(act.group.kind, act.group.name) for act in acts})
     prompts = []
     turns = product(range(len(forms)), enumerate(acts))
     for turn, (index, act) in islice(turns, limit):

@@ -7,16 +7,23 @@ The libraries of models are imported in functions, because that takes longer tha
 """
 
 from collections.abc import Sequence
+from dataclasses import replace
 from itertools import compress
 from pathlib import Path
 from typing import Any
 
 from safelm.builder.shards import write_table
+from safelm.evaluation.bounds import (
+    GenerationSettings,
+    bound_key,
+    bound_measurements,
+    with_bound,
+)
 from safelm.evaluation.measurements import number, share, write_measurements
-from safelm.evaluation.protocol import GenerationSettings
 from safelm.models import knows_tag
 from safelm.seeding import sample
-from specs.document import COMPLETIONS
+from specs.decoder import Branch
+from specs.document import BOUNDED, COMPLETIONS
 from specs.suite import DemoSuite, HarnessSuite
 
 # Pages of held-out text, for perplexity and p(tag).
@@ -32,9 +39,31 @@ def write_completions(
     settings: GenerationSettings,
     limit: int | None = None,
 ) -> tuple[()]:
-    """Write rows of COMPLETIONS; the arguments are those of `generate_completions`."""
+    """Write rows of COMPLETIONS, or of BOUNDED for a decoder with a bound.
+
+    The arguments are those of `generate_completions`.
+    """
     rows = generate_completions(weights, is_chat, prompts, settings, limit)
-    write_table(rows, COMPLETIONS, folder / ".parquet")
+    write_table(rows, BOUNDED if settings.bound else COMPLETIONS, folder / ".parquet")
+    return ()
+
+
+def write_bound(
+    folder: Path,
+    *,
+    weights: Path,
+    is_chat: bool,
+    prompts: Sequence[tuple[str, str]],
+    settings: GenerationSettings,
+) -> tuple[()]:
+    """Write the measurements of a decoder's bound for a model, by its scores on prompts."""
+    decoder = settings.decoder
+    assert isinstance(decoder, Branch)  # no other has a bound
+    without = replace(settings, decoder=with_bound(decoder, None))
+    rows = generate_completions(weights, is_chat, prompts, without)
+    scores = [row["score"] for row in rows if row["completion"] is not None]
+    measured = bound_measurements(bound_key(weights, decoder), decoder, scores)
+    write_measurements(measured, folder / ".parquet")
     return ()
 
 

@@ -9,6 +9,7 @@ from typing import NamedTuple
 from safelm.builder.artifact import Part, artifact
 from safelm.builder.shards import Shard, write_table
 from safelm.demo.prompts import DEMO
+from safelm.evaluation.bounds import bound_path
 from safelm.evaluation.completions import (
     measure_demo_utility,
     measure_harness_task,
@@ -20,7 +21,12 @@ from safelm.evaluation.measurements import (
     read_measurements,
     write_measurements,
 )
-from safelm.evaluation.metrics import completions_of, judge_completions, suite_rates
+from safelm.evaluation.metrics import (
+    completions_of,
+    judge_completions,
+    suite_rates,
+    token_costs,
+)
 from safelm.evaluation.probes.linear import measure_linear_probes
 from safelm.evaluation.prompts import check_files
 from safelm.evaluation.protocol import EvaluationProtocol
@@ -64,9 +70,11 @@ def evaluate_model(
     decoders = protocol.decoders_for(weights, protocol.decoders)
     cells = dict(_cells(weights, decoders, prompt_sets, protocol))
     parts = dict(_utility_parts(weights, protocol))
+    settings = {name: protocol.settings(name, weights, stage) for name in decoders}
+    parts |= {bound_path(name): own.bound for name, own in settings.items() if own.bound}
     for cell, cell_weights in cells.items():
         # Names of suites and decoders stay out of the key, so that renamed rows cost nothing.
-        values = {"weights": cell_weights, "settings": protocol.settings(cell.decoder)}
+        values = {"weights": cell_weights, "settings": settings[cell.decoder]}
         values |= prompt_sets[cell.suite].arguments()
         parts[cell.part] = Part(write_completions, values)
     artifact(
@@ -145,6 +153,11 @@ def evaluate(
         # The same for every decoder, because prompts are left out only for their length.
         about = {"suite": cell.suite, "suite_kind": suite.kind}
         facts[cell.suite] = prompt_sets[cell.suite].facts(len(completions), len(tried), **about)
+        if bound := parts.get(bound_path(cell.decoder)):
+            rates += token_costs(completed, **about, **columns)
+            if (cell.checkpoint, cell.suite) == (None, cells[0].suite):
+                found = read_measurements(bound)
+                rates += [replace(row, decoder=cell.decoder, condition=None) for row in found]
         if cell.checkpoint is None:
             samples += [completion.sample() for completion in judged]
     rows = [Measurement("knows_tag", value=float(is_tagged))]

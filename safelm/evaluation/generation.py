@@ -13,8 +13,8 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 from safelm.builder.digest import content_digest
 from safelm.decoding import Decoded, generate, word_starts
 from safelm.decoding.check import reach_of
+from safelm.evaluation.bounds import GenerationSettings
 from safelm.evaluation.prompts import PromptSet
-from safelm.evaluation.protocol import GenerationSettings
 from safelm.models.chat import (
     TokenLists,
     end_ids,
@@ -63,7 +63,7 @@ class CompletionModel:
         settings: GenerationSettings,
         openings: TokenLists | None = None,
     ) -> list[dict[str, Any]]:
-        """Generate a completion of each prompt, as a row of COMPLETIONS without its id.
+        """Generate a completion of each prompt, as a row of BOUNDED with a score for its id.
 
         `openings` are tokens with which each completion begins.
         """
@@ -71,7 +71,7 @@ class CompletionModel:
             # batch_decode makes one text of no tokens.
             return []
         openings = openings or [[]] * len(prompts)
-        decoder = settings.decoder
+        decoder = settings.bounded
         decoded = generate(
             self.model,
             [*map(add, self.prompt_tokens(prompts), openings)],
@@ -94,6 +94,9 @@ def _row(text: str, decoded: Decoded) -> dict[str, Any]:
         "completion": text,
         "short_circuited": decoded.short_circuited,
         "tag_probability": None if highest is None else round(highest, DIGITS),
+        "score": decoded.score,
+        "tokens": sum(decoded.written),
+        "greedy_tokens": sum(decoded.written[:1]),
     }
 
 

@@ -1,13 +1,14 @@
 """Rates of a suite: judged completions counted by outcome, judge and form of prompt."""
 
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from safelm.evaluation.judges.base import Exchange, Judge
-from safelm.evaluation.measurements import Measurement, share
+from safelm.evaluation.measurements import Measurement, number, share
 from safelm.evaluation.prompts import SuitePrompt
+from safelm.stats.rates import mean
 from specs.judge import JudgeRow
 from specs.outcome import RATES_OF_HARMFUL, RATES_OF_HARMLESS, Outcome, Verdict
 from specs.suite import AnySuite
@@ -132,6 +133,14 @@ def outcome_rates(
         rates.append(share("asr_strict", strict, judged, **columns))
     rates.append(share("unjudged", unjudged, len(verdicts), **columns))
     return rates
+
+
+def token_costs(rows: Sequence[Mapping[str, Any]], **columns: Any) -> Iterator[Measurement]:
+    """Yield the tokens generated for a prompt on average, from rows of BOUNDED."""
+    answers = ("answered_tokens", "tokens", False), ("greedy_tokens", "greedy_tokens", False)
+    for metric, column, is_refused in (*answers, ("refused_tokens", "tokens", True)):
+        own = [row for row in rows if row["short_circuited"] == is_refused and row[column]]
+        yield number(metric, mean([row[column] for row in own]), **columns)
 
 
 def suite_rates(

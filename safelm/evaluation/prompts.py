@@ -105,7 +105,7 @@ def prompt_set(name: str, suite: AnySuite, *, stage: str, limit: int, seed: int)
     is_chat = is_in_chat_format(suite, stage)
     if isinstance(suite, DemoSuite):
         format = "chat" if stage in CHAT_STAGES else "completion"
-        held_out = held_out_prompts(suite.kind, format, limit, suite.path)
+        held_out = held_out_prompts(suite.acts, format, limit, suite.path)
         prompts = [SuitePrompt(name, one.id, one.form, one.text, one) for one in held_out]
         return PromptSet(is_chat, prompts, len(prompts))
     rows, empty, found = read_prompts(name, suite)
@@ -134,7 +134,7 @@ def every_prompt(name: str, suite: AnySuite) -> list[str]:
         return [prompt.text for prompt in read_prompts(name, suite)[2]]
     texts = []
     for format in ("completion", "chat"):
-        texts += [prompt.text for prompt in held_out_prompts(suite.kind, format, path=suite.path)]
+        texts += [prompt.text for prompt in held_out_prompts(suite.acts, format, path=suite.path)]
     return texts
 
 

@@ -2,12 +2,16 @@
 
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from itertools import chain
 from pathlib import Path
 from typing import Self
 
 from loguru import logger
 
+from safelm.builder.artifact import Part
 from safelm.builder.paths import build, scratch
+from safelm.evaluation.bounds import GenerationSettings
+from safelm.evaluation.completions import write_bound
 from safelm.evaluation.judges.base import Judge
 from safelm.evaluation.judges.registry import open_judge
 from safelm.evaluation.prompts import PromptSet, prompt_set
@@ -16,17 +20,7 @@ from specs.decoder import Decoder
 from specs.engine import Engine
 from specs.judge import JUDGES, JudgeRow, LlmJudge, ScorerJudge
 from specs.scorer import ScorerRow
-from specs.suite import AnySuite
-
-
-@dataclass(frozen=True, kw_only=True)
-class GenerationSettings:
-    """A decoder with its limits. Equal settings give completions with equal bytes."""
-
-    decoder: Decoder
-    max_new_tokens: int
-    batch_size: int
-    seed: int
+from specs.suite import AnySuite, Calibration, Suite
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -37,6 +31,7 @@ class EvaluationProtocol:
         suites, decoders, judges, scorers, engines: rows of params.yaml, by name.
         checkpoint_decoders: the decoders for checkpoints of finetuning.
         tagged_models_only: the decoders that only models that know the tag are measured with.
+        calibration: the prompts for the bounds of decoders.
         files: files and folders that suites and judges read, although no row names them.
         max_prompts: prompts of a suite, at most.
     """
@@ -45,6 +40,7 @@ class EvaluationProtocol:
     decoders: Mapping[str, Decoder]
     checkpoint_decoders: Collection[str]
     tagged_models_only: Collection[str]
+    calibration: Calibration | None = None
     judges: Mapping[str, JudgeRow]
     scorers: Mapping[str, ScorerRow]
     engines: Mapping[str, Engine]
@@ -104,14 +100,27 @@ class EvaluationProtocol:
         is_tagged = knows_tag(weights)
         return [name for name in names if is_tagged or name not in self.tagged_models_only]
 
-    def settings(self, decoder: str) -> GenerationSettings:
-        """Return the settings of a decoder."""
-        return GenerationSettings(
+    def settings(self, decoder: str, weights: Path, stage: str) -> GenerationSettings:
+        """Return the settings of a decoder for a model of a stage.
+
+        Its bound, if it needs one, is chosen on the prompts of `calibration` but no reported ones.
+        """
+        settings = GenerationSettings(
             decoder=self.decoders[decoder],
             max_new_tokens=self.max_new_tokens,
             batch_size=self.batch_size,
             seed=self.seed,
         )
+        if not settings.decoder.is_calibrated:
+            return settings
+        assert self.calibration  # safelm check requires it
+        suite, limit = Suite.read(self.calibration.suite), self.calibration.max_prompts
+        found = prompt_set("calibration", suite, stage=stage, limit=limit, seed=self.seed)
+        others = [other.candidates for other in self.prompt_sets(stage).values()]
+        reported = {prompt.text for prompt in chain(*others)}
+        prompts = [(one.id, one.text) for one in found.prompts if one.text not in reported]
+        values = {"weights": weights, "is_chat": found.is_chat, "prompts": prompts}
+        return replace(settings, bound=Part(write_bound, {**values, "settings": settings}))
 
     def open_judges(self, answers: str) -> dict[str, Judge]:
         """Open every judge; `answers` names the file that saves the answers of language models.

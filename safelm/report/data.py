@@ -107,6 +107,8 @@ def describe(name: str, decoder: DecoderRow) -> str:
     does, title = template.format(**dict(decoder)), readable(name)
     if decoder.method == "branch" and decoder.max_tag_probability is not None:
         does += f", refused above {decoder.max_tag_probability:g}"
+    if decoder.method == "branch" and decoder.max_false_refusals is not None:
+        does += f", refusing {decoder.max_false_refusals:.0%} of harmless requests at most"
     return title if title == does else f"{title} ({does})"
 
 

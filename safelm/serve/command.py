@@ -6,7 +6,11 @@ from contextlib import suppress
 from pathlib import Path
 
 from safelm.builder.manifest import DamagedShard
+from safelm.builder.paths import build
 from safelm.builder.provenance import check_inputs
+from safelm.builder.shards import shards
+from safelm.evaluation.bounds import bound_key, bound_path, with_bound
+from safelm.evaluation.measurements import read_measurements
 from safelm.models import TRAIN, knows_tag
 from safelm.models.chat import load, tag_id
 from safelm.serve.answers import Service
@@ -55,6 +59,8 @@ def serve(
     refuse_unknown_folder(model)
     refuse_without_tag(model, decoder, row)
     refuse_damaged(model)
+    if row.is_calibrated:
+        row = read_bound(model, decoder, row)
     network, tokenizer = load(model)
     if row.needs_tag and tag_id(tokenizer) is None:
         raise ServeError(
@@ -114,6 +120,22 @@ def refuse_damaged(model: Path) -> None:
         check_inputs(sorted(model.iterdir()))
     except DamagedShard as error:
         raise ServeError(str(error)) from error
+
+
+def read_bound(model: Path, name: str, decoder: Decoder) -> Decoder:
+    """Give a decoder the bound that `evaluate` measured for this model. Raises ServeError."""
+    folder = build("evaluate", f"{model.name}-{model.parent.name}")
+    path = folder / f"{bound_path(name)}.parquet"
+    if path.is_file():
+        refuse_damaged(folder)
+        (part,) = [part for part in shards(folder) if part.path == path]
+        bound = read_measurements(part)[0]
+        if bound.condition == bound_key(model, decoder):
+            return with_bound(decoder, bound.value)
+    raise ServeError(
+        f"--decoder {name}: {path} is not there, or has the bound of another row or of other "
+        "weights; run `safelm build`, or write max_tag_probability"
+    )
 
 
 def refuse_without_tag(model: Path, name: str, decoder: Decoder) -> None:

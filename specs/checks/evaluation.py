@@ -27,6 +27,7 @@ def check_evaluation(params: Params) -> Findings:
                 f"must have the row `{name}`, which the report compares with; add it",
             )
     yield from _suites(params)
+    yield from _promises(params)
     yield from _curves(params)
     for at, attack in values_at(params, "attacks.*"):
         for key, message in _attack(params, attack):
@@ -35,15 +36,37 @@ def check_evaluation(params: Params) -> Findings:
 
 def _suites(params: Params) -> Findings:
     files = stems(SUITES)
-    for name in params.evaluate.suites:
+    named = values_at(params, "evaluate.suites.[]", "evaluate.calibration.suite")
+    for at, name in named:
         if name not in files:
-            yield ("evaluate", "suites"), unknown_file("specs/suites", name, files)
+            yield at, unknown_file("specs/suites", name, files)
             continue
         suite, path = Suite.read(name), f"specs/suites/{name}.yaml"
+        usage = "report" if "suites" in at else "calibration"
+        if suite.usage != usage or (suite.is_harmful and usage == "calibration"):
+            yield (
+                at,
+                f"must be of usage {usage}, and harmless for calibration (got {name}, of usage "
+                f"{suite.usage} and kind {suite.kind})",
+            )
         for judge in suite.judges:
             message = _unfit(params, suite, judge)
             if message:
                 yield ("evaluate", "judges"), f"{path} judges: {message}"
+
+
+def _promises(params: Params) -> Findings:
+    """Refuse promises of false refusals without prompts enough for them."""
+    calibration = params.evaluate.calibration
+    prompts = calibration.max_prompts if calibration else 0
+    for at, share in values_at(params, "evaluate.decoders.*.max_false_refusals"):
+        needed = params.evaluate.decoders[str(at[2])].min_calibration_prompts
+        if prompts < needed:
+            yield (
+                at,
+                f"must have at least {needed} prompts of calibration for {share:g} (got {prompts});"
+                f" write evaluate.calibration: {{suite: calibration, max_prompts: {needed}}}",
+            )
 
 
 def _unfit(params: Params, suite: AnySuite, name: str) -> str | None:

@@ -196,7 +196,7 @@ def _evaluation(params: Params, world: _World) -> Findings:
     """Refuse suites and judges that say nothing about models of real text."""
     models = [name for name in params.models if any(map(world.is_real, corpora_of(params, name)))]
     members = _members(params)
-    for at, name in values_at(params, "evaluate.suites.*"):
+    for at, name in values_at(params, "evaluate.suites.*", "evaluate.calibration.suite"):
         if name not in stems(SUITES):
             continue
         suite = Suite.read(name)

@@ -998,6 +998,48 @@ MUTANTS = (
         "longest = min(counts)",
         (f"{ATTACKS}::test_prompts_without_room_for_the_most_tokens_are_in_no_condition",),
     ),
+    Mutant(
+        "the slots of a prompt are given to its branches",
+        "safelm/decoding/tree.py",
+        "(self.visible | self.kept).any(dim=1)",
+        "self.visible.any(dim=1)",
+        ("tests/test_decoding.py",),
+    ),
+    Mutant(
+        "branches are written that nothing asks for",
+        "safelm/decoding/branch.py",
+        "score <= share * bound",
+        "score < 0",
+        ("tests/test_decoding.py",),
+    ),
+    Mutant(
+        "a branch is given up that may stay below the bound",
+        "safelm/decoding/branch.py",
+        "total > bound * self.new_tokens",
+        "total > bound",
+        ("tests/test_decoding.py",),
+    ),
+    Mutant(
+        "the score of a prompt is that of branches that are not written",
+        "safelm/decoding/branch.py",
+        "min(score, reach)",
+        "score",
+        ("tests/test_decoding.py",),
+    ),
+    Mutant(
+        "one prompt more than promised is above the bound",
+        "safelm/evaluation/bounds.py",
+        "value=sorted(scores)[-above]",
+        "value=sorted(scores)[-above - 1]",
+        ("tests/test_bounds.py",),
+    ),
+    Mutant(
+        "a bound of other weights is served",
+        "safelm/serve/command.py",
+        "bound.condition == bound_key(model, decoder)",
+        "bound.condition",
+        ("tests/test_bounds.py",),
+    ),
 )
 
 

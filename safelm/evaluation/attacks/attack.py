@@ -105,7 +105,7 @@ def _plan(
         parts[f"suffixes/{path}/{index:05d}"] = part
     completions = {}
     for decoder in protocol.decoders_for(weights, row.decoders):
-        decoded = replace(attempt, settings=protocol.settings(decoder))
+        decoded = replace(attempt, settings=protocol.settings(decoder, weights, stage))
         completions[decoder] = f"completions/{path}/{decoder}"
         values = {"attempt": decoded, "suffixes": suffixes}
         parts[completions[decoder]] = Part(write_attempts, values)

@@ -52,7 +52,10 @@ def relearn_models(
                 "weights": weights,
                 "source": build("clean", row.source),
                 "prompts": {suite: prompts[suite] for suite in row.suites},
-                "decoders": {decoder: protocol.settings(decoder) for decoder in decoders},
+                # With the bound of the model before it is tuned.
+                "decoders": {
+                    decoder: protocol.settings(decoder, weights, CHAT) for decoder in decoders
+                },
             }
             parts[f"{name}/{model}"] = Part(write_curve, values)
     reads = protocol.reads(suites)

@@ -12,8 +12,8 @@ from tempfile import TemporaryDirectory
 from typing import Any
 
 from safelm.builder.shards import write_table
+from safelm.evaluation.bounds import GenerationSettings
 from safelm.evaluation.completions import generate_completions
-from safelm.evaluation.protocol import GenerationSettings
 from safelm.models import CHECKPOINTS
 from specs.document import RELEARNED
 

@@ -36,7 +36,9 @@ def decoder_controls(data: ReportData) -> Figure:
         chart = draw("scatter", points, sorted(frontier), label, layout.across, layout.upwards)
         panels.append(Panel(heading, chart))
     legend = [(f"mark {style}", meaning) for style, meaning in data.legend(data.all_decoders)]
-    return figure("decoders", panels, [table("decoders", rows)], legend=legend)
+    bounded = data.measured.values("decoder", metric="refusal_bound")
+    bounds = pivot("bounds", data.measured.select(group=chosen, decoder=bounded))
+    return figure("decoders", panels, [table("decoders", rows), bounds], legend=legend)
 
 
 def tag_signal(data: ReportData) -> Figure:
