@@ -228,7 +228,13 @@ def literal_branch(
     begin = following(model, [prompt])[0]
     best: tuple[float, Decoded] | None = None
     worst = 0.0
-    for number, first in enumerate(tokens_after(begin, decoder, noise[0])):
+    left = [*begin]
+    left[TAG] = -INFINITY
+    for number in range(decoder.branches):
+        if number and max(left) < log_floor(decoder):
+            break
+        (first,) = tokens_after(left, decoder, noise[0][number:][:1])
+        left[first] = -INFINITY
         text, tags, logp, finished, scores, token = [], [], begin[first], False, begin, first
         while not (finished := token in end):
             text.append(token)

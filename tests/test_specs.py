@@ -516,7 +516,7 @@ MISTAKES = {
     "a greedy decoder of two beams": (
         ("{method: greedy}", "{method: greedy, beams: 2}"),
         "evaluate.decoders.greedy.beams",
-        "unknown key; known keys are min_probability, short_circuit, method",
+        "unknown key; known keys are min_probability, temperature, top_p, short_circuit, method",
     ),
     "a bound that nothing reads": (
         ("drop: half}", "drop: half, max_tag_probability: 0.1}"),
@@ -620,6 +620,7 @@ MISTAKES = {
     "given labels as a score": (
         ("  lexicon: {kind: lexicon}\n", f"{LABELS}{LEXICON}"),
         ("scorers: [lexicon, ngrams]", "scorers: [lexicon, ngrams, people]"),
+        ("    gate: words                     # grades every text; never", "    # never"),
         "rephrase.safe_web",
         "must name a scorer of texts, as people of score.scorers are labels",
     ),

@@ -50,6 +50,12 @@ class BranchSearch(Search):
         self.tree.keep()
         self.branches: list[list[Decoded]] = [[] for _ in self.prompts]
 
+    def numbers(self, count: int) -> Tensor:
+        """Return the random numbers of this step, (rows, 1); each branch has its own."""
+        assert self.noise is not None
+        written = [len(self.branches[prompt]) for prompt in self.prompts.tolist()]
+        return self.noise[self.rows, self.steps, written][:, None]
+
     def settled(self) -> Tensor:
         """Mark also the texts that will be above the bound, whatever follows.
 

@@ -166,7 +166,7 @@ class Search:
         else:
             evidence = candidates.evidence
             if self.noise is not None:
-                evidence = self.noise[self.rows, self.steps, : parents.shape[1]]
+                evidence = self.numbers(parents.shape[1])
                 if self.decoder.draws:
                     # The first digits have drawn the candidates; the next ones do not depend on it.
                     evidence = evidence * 2**26 % 1
@@ -236,7 +236,6 @@ class Search:
 
         Of these, the ones beyond `top_p` are drawn only after all others.
         """
-        assert self.noise is not None  # draw_noise makes it for such decoders
         gains, tokens = self.scores.topk(min(top_k, self.scores.shape[-1]), dim=-1)
         # In double precision, because the sum of many small weights decides between tokens.
         weights = (gains.double() / (self.decoder.temperature or 1.0)).softmax(dim=-1)
@@ -246,7 +245,7 @@ class Search:
         is_beyond[..., 0] = False
         weights[is_beyond] *= LAST_RESORT
         beams = gains.shape[1]
-        numbers = self.noise[self.rows, self.steps, : beams * width].unflatten(1, (beams, width))
+        numbers = self.numbers(beams * width).unflatten(1, (beams, width))
         drawn = []
         for number in numbers.split(1, dim=2):
             # The number is a point on the line of all weights; count the tokens that end before.
@@ -256,6 +255,11 @@ class Search:
             weights = weights.scatter(-1, index, 0)
         indices = torch.cat(drawn, dim=-1)
         return tokens.gather(-1, indices), gains.gather(-1, indices)
+
+    def numbers(self, count: int) -> Tensor:
+        """Return the random numbers of this step, (rows, count)."""
+        assert self.noise is not None  # draw_noise makes it for decoders that draw
+        return self.noise[self.rows, self.steps, :count]
 
     def stop_at_tag(self, following: Tensor, gain: Tensor) -> None:
         """Stop the prompts whose likeliest text goes on with the tag (paper §5, v2).
