@@ -186,7 +186,7 @@ def test_the_card_of_a_corpus_says_who_scored_wrote_and_audited_it(built: Path) 
     assert (
         "Written by `template`, an engine of kind template, with the prompts podcast" in rephrased
     )
-    assert "graded above 3 were not kept" in rephrased
+    assert "Texts that `words` graded above 2 were not kept" in rephrased
     assert "with probability 0.05" in (datasets / "tag-unsafe/README.md").read_text()
     assert "## Scores" not in (datasets / "clean-math/README.md").read_text()
     assert DatasetCard.load(datasets / "clean-web/README.md").data.license == "cc0-1.0"
