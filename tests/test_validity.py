@@ -34,6 +34,8 @@ REAL = {
     "educate.engine": ("{from: dialogues, engine: template", "{from: dialogues, engine: writer"),
     "card": ("  ngrams: specs/hazards.yaml", "  ngrams: specs/hazard_ngrams.yaml"),
     "suites": ("suites: [harmful, benign, dual_use, utility]", "suites: [arc_easy]"),
+    "branch": ("max_false_refusals: 0.05, retry_share: 0.5", "max_tag_probability: 0.01"),
+    "calibration": ("  calibration: {suite: calibration, max_prompts: 360} ", "  "),
 }
 
 
@@ -121,6 +123,10 @@ MISLEADING = {
     "prompts of the made-up world for a model of real pages": (
         ("suites: [arc_easy]", "suites: [arc_easy, harmful]"),
         "evaluate.suites.1: must not be harmful, whose prompts are of the made-up world",
+    ),
+    "a bound for real models from prompts of the made-up world": (
+        ("  judges:  ", "  calibration: {suite: calibration, max_prompts: 20}\n  judges:  "),
+        "evaluate.calibration.suite: must not be calibration, whose prompts are of the made-up",
     ),
     "an attack judged by the scorer that selected the pages": (
         (

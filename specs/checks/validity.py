@@ -201,11 +201,17 @@ def _evaluation(params: Params, world: _World) -> Findings:
             continue
         suite = Suite.read(name)
         if models and isinstance(suite, DemoSuite):
+            if suite.usage == "calibration":
+                way_out = (
+                    "name a suite of a harmless public file with usage: calibration, or leave out "
+                    "evaluate.calibration and give branch a max_tag_probability"
+                )
+            else:
+                way_out = "name suites of public files, such as harmbench, xstest and arc_easy"
             yield (
                 at,
                 f"must not be {name}, whose prompts are of the made-up world, for "
-                f"{listed(models)}, which read other text; name suites of public files, such as "
-                "harmbench, xstest and arc_easy",
+                f"{listed(models)}, which read other text; {way_out}",
             )
         first = params.evaluate.judges.get(suite.judges[0]) if suite.judges else None
         if isinstance(first, ScorerJudge):
