@@ -73,11 +73,8 @@ def make_project(root: Path) -> Toy:
     path = root / "params.yaml"
     params = yaml.safe_load(path.read_text(encoding="utf-8"))
     params["sources"]["chat"] = {**params["sources"]["web"], "path": "talks", "prompt": "url"}
-    for block, key, value in (
-        ("instruct", "source", "chat"),
-        ("finetune", "source", "chat"),
-    ):
-        params[block]["default"][key] = value
+    for block in ("instruct", "finetune"):
+        params[block]["default"]["source"] = "chat"
     del params["corpora"]["math"]
     for mixture in params["mixtures"].values():
         for phase in mixture["phases"]:
