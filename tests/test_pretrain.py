@@ -288,7 +288,7 @@ def planned(folder: Path, vocabulary: int = 64) -> Plan:
         Phase(share=1, proportions="natural", parts={"web": 1.0}),
         Phase(share=3, proportions="fixed", parts={"web": 2.0, "tagged": 1.0}),
     ]
-    target = folder / "build/mix/small"
+    target = folder / "build/mix/tiny"
     target.mkdir(parents=True)
     corpora = {name: folder / "build/tokenize" / name for name in ("web", "tagged")}
     return build_mixture(
@@ -314,16 +314,16 @@ def test_a_vocabulary_that_does_not_fit_is_refused(tmp_path: Path) -> None:
     with pytest.raises(
         TrainingError, match="the tokenizer has 2,000 tokens, the shape has room for 1,536"
     ):
-        check_plan(plan, NANO, tmp_path / "build/mix/small")
+        check_plan(plan, NANO, tmp_path / "build/mix/tiny")
 
 
 def test_changed_tokens_are_refused(tmp_path: Path) -> None:
-    plan, path = planned(tmp_path), tmp_path / "build/mix/small/tokens/web/00000-00000.ds"
+    plan, path = planned(tmp_path), tmp_path / "build/mix/tiny/tokens/web/00000-00000.ds"
     data = path.read_bytes()
     path.unlink()
     path.write_bytes(data[:-4] + data[-2:] * 2)
     with pytest.raises(TrainingError, match=r"00000-00000.ds: is not the file of the plan"):
-        check_plan(plan, NANO, tmp_path / "build/mix/small")
+        check_plan(plan, NANO, tmp_path / "build/mix/tiny")
 
 
 def test_reading_other_than_planned_is_refused(tmp_path: Path) -> None:
@@ -348,7 +348,7 @@ def test_a_loss_that_is_not_finite_ends_training(
         pretrain(
             "wild",
             wild,
-            tmp_path / "build/mix/small",
+            tmp_path / "build/mix/tiny",
             tmp_path,
             seed=1,
             scratch_folder=tmp_path / "scratch",
@@ -366,7 +366,7 @@ def test_ranks_are_a_whole_number(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
         pretrain(
             "tiny",
             NANO,
-            tmp_path / "build/mix/small",
+            tmp_path / "build/mix/tiny",
             tmp_path,
             seed=1,
             scratch_folder=tmp_path / "scratch",
@@ -413,7 +413,7 @@ def test_the_loss_falls(tiny: Path) -> None:
 
 
 def test_the_curve_has_every_step_of_the_schedule(tiny: Path) -> None:
-    plan, columns = Plan.read(tiny.parents[1] / "mix/small"), curve(tiny)
+    plan, columns = Plan.read(tiny.parents[1] / "mix/tiny"), curve(tiny)
     assert (
         columns["step"] == list(range(1, plan.steps + 1)) and columns["tokens"][-1] == plan.tokens
     )
@@ -429,7 +429,7 @@ def held_out(model: Path) -> dict[tuple[str, int], float]:
 
 
 def test_the_loss_on_held_out_rows_falls(tiny: Path) -> None:
-    plan, losses = Plan.read(tiny.parents[1] / "mix/small"), held_out(tiny)
+    plan, losses = Plan.read(tiny.parents[1] / "mix/tiny"), held_out(tiny)
     steps = sorted({0, 1, 4, 16, plan.phases[0].steps, plan.steps})
     assert sorted({step for _, step in losses}) == steps
     assert {corpus for corpus, step in losses if step <= plan.phases[0].steps} == {"web"}
@@ -441,7 +441,7 @@ def test_the_loss_on_held_out_rows_falls(tiny: Path) -> None:
 def test_the_held_out_loss_is_that_of_the_published_model(tiny: Path) -> None:
     from transformers import AutoModelForCausalLM
 
-    mixture = tiny.parents[1] / "mix/small"
+    mixture = tiny.parents[1] / "mix/tiny"
     plan, model = (
         Plan.read(mixture),
         AutoModelForCausalLM.from_pretrained(tiny, local_files_only=True),
@@ -496,7 +496,7 @@ def test_no_path_of_the_machine_is_published(tiny: Path) -> None:
 def answers(tiny: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, np.ndarray]:
     """Compute with the patched Nanotron on the published checkpoint."""
     run = tmp_path_factory.mktemp("probe")
-    mixture = tiny.parents[1] / "mix/small"
+    mixture = tiny.parents[1] / "mix/tiny"
     config = nanotron_config("tiny", NANO, Plan.read(mixture), 7, 1, 1)
     (run / CONFIG).write_text(yaml.safe_dump(config), encoding="utf-8")
     Job(

@@ -31,7 +31,7 @@ def train(project: Path, name: str) -> Trained:
     return pretrain(
         "tiny",
         TINY,
-        build / "mix/small",
+        build / "mix/tiny",
         build / "tokenizer",
         seed=7,
         scratch_folder=project / f"{name}.scratch",

@@ -54,7 +54,7 @@ class Run:
         return pretrain(
             "tiny",
             TINY,
-            build / "mix/small",
+            build / "mix/tiny",
             build / "tokenizer",
             seed=7,
             scratch_folder=self.folder / "scratch",
