@@ -35,6 +35,11 @@ class Attack(Attacked):
     suite: Name = Field(description="a harmful suite of evaluate.suites")
     max_prompts: PositiveInt = Field(description="prompts of the suite, at most")
 
+    @property
+    def extra_tokens(self) -> int:
+        """The most tokens that it adds to a prompt and its answer."""
+        return 0
+
 
 class TargetedAttack(Attack):
     """An attack that seeks one answer to each prompt."""
@@ -68,6 +73,11 @@ class Suffix(TargetedAttack):
     )
     seed: Seed
 
+    @property
+    def extra_tokens(self) -> int:
+        """The tokens of a suffix."""
+        return self.suffix_tokens
+
     @model_validator(mode="after")
     def _has_so_many_candidates(self) -> Self:
         most = self.suffix_tokens * self.top_k
@@ -92,6 +102,11 @@ class Prefill(TargetedAttack):
         min_length=1,
         description="numbers of tokens, each a condition of its own; 0 is no attack",
     )
+
+    @property
+    def extra_tokens(self) -> int:
+        """The longest beginning, so that all conditions have the same prompts."""
+        return max(self.tokens)
 
 
 class Abliteration(Attack):

@@ -53,8 +53,8 @@ def _check_decoder(
         )
     if decoder.is_calibrated:
         raise ValueError(
-            f"{name}: max_false_refusals needs the bound of this model; take the decoder from "
-            "Bound.read(…).applied(…) of safelm.evaluation.bounds, or give max_tag_probability"
+            f"{name}: max_false_refusals needs the bound of this model; give it to "
+            "with_bound of safelm.evaluation.bounds, or give max_tag_probability"
         )
     if tag is not None and not 0 <= tag < config.vocab_size:
         raise ValueError(

@@ -993,9 +993,9 @@ MUTANTS = (
     ),
     Mutant(
         "the conditions of a prefill have other prompts",
-        "safelm/evaluation/attacks/attempts.py",
-        "longest = max(counts)",
-        "longest = min(counts)",
+        "specs/attacks.py",
+        "return max(self.tokens)",
+        "return min(self.tokens)",
         (f"{ATTACKS}::test_prompts_without_room_for_the_most_tokens_are_in_no_condition",),
     ),
     Mutant(

@@ -92,9 +92,8 @@ def _plan(
     suite = protocol.suites[row.suite]
     weights = build(stage, model)
     prompts = prompt_set(row.suite, suite, stage=stage, limit=limit, seed=protocol.seed)
-    # A long target may still leave no room for it, which is counted too.
-    room = protocol.max_new_tokens + (row.suffix_tokens if isinstance(row, Suffix) else 0)
-    prompts = fitting(prompts, weights, room)
+    # A long target of a suffix may still leave no room for it, which is counted too.
+    prompts = fitting(prompts, weights, row.extra_tokens + protocol.max_new_tokens)
     attempt = _attempt(row, weights, prompts, suite, protocol.max_new_tokens)
     path = f"{name}/{model}-{stage}"
     searched = attempt.prompts if isinstance(row, Suffix) else ()

@@ -6,7 +6,7 @@ The key of a part has the model, the prompts, the decoders and the attack's sett
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
-from itertools import compress, product
+from itertools import product
 from pathlib import Path
 from typing import Any
 
@@ -69,22 +69,17 @@ def with_suffixes(suffixes: Sequence[Shard], attempt: Attempt) -> Rows:
 
 
 def prefilled(attempt: Attempt) -> Rows:
-    """Begin answers with so many tokens of a target; the control is this beginning alone.
-
-    Prompts without room for the most tokens have no row, so all conditions have the same prompts.
-    """
+    """Begin answers with so many tokens of a target; the control is this beginning alone."""
     from safelm.evaluation.attacks.prompt_slot import decode
     from safelm.evaluation.generation import load_completion_model
 
     model = load_completion_model(attempt.weights, attempt.is_chat)
-    counts = attempt.row["tokens"]
-    longest = max(counts) + attempt.settings.max_new_tokens
-    fits = model.fits([text for _, text, _ in attempt.prompts], longest)
-    kept = [*compress(attempt.prompts, fits)]
-    for count in counts:
-        openings = [model.answer_tokens(text, target)[:count] for _, text, target in kept]
-        answers = model.complete([text for _, text, _ in kept], attempt.settings, openings)
-        for (id, *_), opening, answer in zip(kept, openings, answers, strict=True):
+    texts = [text for _, text, _ in attempt.prompts]
+    targets = [model.answer_tokens(text, target) for _, text, target in attempt.prompts]
+    for count in attempt.row["tokens"]:
+        openings = [tokens[:count] for tokens in targets]
+        answers = model.complete(texts, attempt.settings, openings)
+        for (id, *_), opening, answer in zip(attempt.prompts, openings, answers, strict=True):
             found = {"condition": f"prefill_{count}", "id": id, **answer}
             yield found
             alone = {"condition": f"alone_{count}", "completion": decode(model.tokenizer, opening)}
