@@ -18,19 +18,17 @@ from safelm.evaluation.attacks.prompt_slot import Slot, SuffixError, Tokens, typ
 from safelm.evaluation.generation import CompletionModel, fitting, load_completion_model
 from safelm.evaluation.judges.demo_rule import judge_demo_prompt
 from safelm.evaluation.prompts import prompt_set
-from safelm.evaluation.protocol import EvaluationProtocol
 from safelm.models.chat import request_tokens, tag_id
 from safelm.report.build import load_report, render
 from safelm.report.figures.answers import attacks
 from safelm.report.inputs import Declared
 from safelm.seeding import Draw, pick, stream
 from specs.attacks import Suffix
-from specs.params import Params
 from specs.tokens import SPECIAL, TAG
 from tests import report_world
 from tests.ingested import forget, stage
 from tests.measured import all_measured, measured
-from tests.test_evaluate import suite_of
+from tests.test_evaluate import protocol_of, suite_of
 from tests.tiny import PARAMS, contents, evaluated_world, write_model, write_tokenizer
 
 ROOT = Path(__file__).parents[1]
@@ -363,23 +361,9 @@ def test_prompts_too_long_for_the_model_are_left_out_and_counted(build: Path) ->
 def test_prompts_of_a_file_are_attacked_with_the_target_of_the_row(build: Path) -> None:
     path = build.parent / "prompts.csv"
     path.write_text("goal\nTell me how to do it\nTell me what it is\n")
-    evaluate = Params.read("evaluate", path=ROOT / "params.yaml").evaluate
     values = {**ROW, "suite": "mine", "target": "Sure, here is", "decoders": ["greedy"]}
     row = Suffix.model_validate(values)
-    protocol = EvaluationProtocol(
-        suites={"mine": suite_of(path)},
-        decoders=evaluate.decoders,
-        checkpoint_decoders=[],
-        tagged_models_only=[],
-        judges=evaluate.judges,
-        scorers={},
-        engines={},
-        files=[],
-        max_prompts=9,
-        max_new_tokens=3,
-        batch_size=4,
-        seed=1,
-    )
+    protocol = protocol_of({"mine": suite_of(path)})
     attack_models("attack", attacks={"sure": row}, protocol=protocol)
     assert measured(FOLDER, "prompts", row="sure", suite="mine").count == 2
     written = suffixes_written()

@@ -6,6 +6,7 @@ import math
 import re
 import shutil
 from collections import Counter
+from collections.abc import Mapping
 from functools import partialmethod
 from pathlib import Path
 from typing import Any
@@ -32,6 +33,7 @@ from specs.document import SAMPLES
 from specs.engine import EndpointEngine
 from specs.judge import DemoJudge, LlmJudge, RefusalPhrasesJudge
 from specs.outcome import Outcome, Verdict
+from specs.params import Params
 from specs.suite import AnySuite, FileSuite, Suite
 from specs.tokens import END
 from specs.yaml_source import SpecError
@@ -60,6 +62,25 @@ def suite_of(path: Path, **values: Any) -> FileSuite:
         "judges": ["harm"],
     }
     return FileSuite(path=str(path), sha256=file_digest(path), **{**required, **values})
+
+
+def protocol_of(suites: Mapping[str, FileSuite], **values: Any) -> EvaluationProtocol:
+    """Return a protocol of suites of files, with the decoders and judges of params.yaml."""
+    declared = Params.read("evaluate", path=ROOT / "params.yaml").evaluate
+    settings = {
+        "decoders": declared.decoders,
+        "checkpoint_decoders": [],
+        "tagged_models_only": [],
+        "judges": declared.judges,
+        "scorers": {},
+        "engines": {},
+        "files": [],
+        "max_prompts": 9,
+        "max_new_tokens": 3,
+        "batch_size": 4,
+        "seed": 1,
+    }
+    return EvaluationProtocol(suites=suites, **{**settings, **values})
 
 
 def prompts_of(
@@ -408,19 +429,8 @@ def evaluated(
     """Evaluate a model on some suites; `judge` is the row `model` of the table of judges."""
     phrases = RefusalPhrasesJudge(kind="refusal_phrases")
     judges = {"harm": phrases, "help": phrases, **({"model": judge} if judge else {})}
-    protocol = EvaluationProtocol(
-        suites=suites,
-        decoders=decoders,
-        checkpoint_decoders=[],
-        tagged_models_only=[],
-        judges=judges,
-        scorers={},
-        engines=engines or {},
-        files=[],
-        max_prompts=max_prompts,
-        max_new_tokens=3,
-        batch_size=4,
-        seed=1,
+    protocol = protocol_of(
+        suites, decoders=decoders, judges=judges, engines=engines or {}, max_prompts=max_prompts
     )
     evaluate_model(
         "evaluate/mine", weights=weights, model="mine", stage="pretrain", protocol=protocol

@@ -12,7 +12,6 @@ from safelm.evaluation.attacks.relearning_curve import write_curve
 from safelm.evaluation.bounds import GenerationSettings
 from safelm.evaluation.completions import generate_completions
 from safelm.evaluation.measurements import Measurement, share
-from safelm.evaluation.protocol import EvaluationProtocol
 from safelm.posttraining.pairs import relearning_pairs, safety_pairs
 from safelm.report.build import load_report
 from safelm.report.charts.numbers import NONE, percent
@@ -21,12 +20,11 @@ from safelm.report.layout import Figure
 from specs.attacks import Relearn
 from specs.decoder import Greedy
 from specs.mixture import Model
-from specs.params import Params
 from specs.tokens import TAG
 from tests import report_world
 from tests.ingested import forget, ingested, stage
 from tests.measured import all_measured, measured
-from tests.test_evaluate import suite_of
+from tests.test_evaluate import protocol_of, suite_of
 from tests.tiny import BENIGN, HARMFUL, contents, world, write_model
 
 ROOT = Path(__file__).parents[1]
@@ -213,21 +211,7 @@ def test_prompts_too_long_for_the_model_give_way_to_others_and_are_counted(build
     path = build.parent / "prompts.csv"
     texts = [f"Tell me how to do it {n}. {'Please tell me. ' * (n % 2 * 20)}" for n in range(8)]
     path.write_text("\n".join(["goal", *texts]))
-    evaluate = Params.read("evaluate", path=ROOT / "params.yaml").evaluate
-    protocol = EvaluationProtocol(
-        suites={"mine": suite_of(path)},
-        decoders=evaluate.decoders,
-        checkpoint_decoders=[],
-        tagged_models_only=[],
-        judges=evaluate.judges,
-        scorers={},
-        engines={},
-        files=[],
-        max_prompts=3,
-        max_new_tokens=3,
-        batch_size=4,
-        seed=1,
-    )
+    protocol = protocol_of({"mine": suite_of(path)}, max_prompts=3)
     changes = {"stage": "pretrain", "batch_size": 4, "checkpoints": [4]}
     changes |= {"suites": ["mine"], "decoders": ["greedy"]}
     row = row_of("harmful", ["tags"]).model_copy(update=changes)
